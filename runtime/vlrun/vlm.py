@@ -257,8 +257,9 @@ class VLM:
 
     @property
     def known_context(self) -> int | None:
-        """The context as far as it is known before the model is loaded."""
-        return self.context if self._loader.loaded.done() else self._cache.context
+        """The context as far as it is known before the model is loaded; waits for it if ``kv_memory`` may limit it."""
+        certain = self._cache.kv_memory is not None or self._loader.loaded.done()
+        return self.context if certain else self._cache.context
 
     def chat(
         self,

@@ -143,3 +143,25 @@ def test_a_long_video_fits_into_a_small_context(tied_model: Path) -> None:
     with load(tied_model, hints=EXACT, cache=CacheConfig(context=1024)) as vlm:
         answer = vlm.ask(video(2000, 10, gop=50, size=(96, 64)), QUESTION, Options(max_tokens=2))
         assert answer.usage.image_tokens <= 512
+
+
+def test_a_small_kv_cache_limits_a_video_before_the_model_is_loaded() -> None:
+    """Guards a video that is refused, or shown with other frames, because the model was not loaded yet."""
+    cache = CacheConfig(kv_memory=1_500_000)
+    clip = video(400, size=(640, 480))
+    prompts = []
+    for wait in (True, False):
+        with load(cache=cache, wait=wait) as vlm:
+            turn = vlm.builder.question_turn(Video(clip), QUESTION, Options(), vlm.known_context)
+            prompts.append(len(vlm.build_prompt([turn]).prompt.ids))
+            assert prompts[0] < vlm.context < 1200
+    assert prompts[0] == prompts[1]
+
+
+def test_the_videos_of_a_conversation_share_the_context(tied_model: Path) -> None:
+    """Guards a second video that no longer fits, because the first one got all that is meant for videos."""
+    with load(tied_model, hints=EXACT, cache=CacheConfig(context=1024)) as vlm:
+        conversation = Conversation(vlm, options=Options(max_tokens=2))
+        for size in ((96, 64), (64, 96), (96, 96)):
+            answer = conversation.ask(QUESTION, video(2000, 10, gop=50, size=size))
+            assert answer.usage.completion_tokens
