@@ -23,7 +23,7 @@ from vlrun.engine.engine import Engine
 from vlrun.engine.request import Cancellation, Request, TokenStream
 from vlrun.engine.sampler import Constraint, Sampler, TeacherForcedSampler, TokenSampler
 from vlrun.engine.watchdog import EngineState
-from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, VlrunError, result_of
+from vlrun.errors import AnswerCancelled, ContextLengthExceeded, OptionError, SchemaViolation, result_of
 from vlrun.layout import OPENVINO_RUNTIME
 from vlrun.manifest import TOKENIZER, Manifest
 from vlrun.models.family import ModelFamily
@@ -257,9 +257,8 @@ class VLM:
 
     @property
     def known_context(self) -> int | None:
-        """The context as far as it is known before the model is loaded; waits for it if ``kv_memory`` may limit it."""
-        certain = self._cache.kv_memory is not None or self._loader.loaded.done()
-        return self.context if certain else self._cache.context
+        """The context as far as it is known before the model is loaded."""
+        return self.context if self._loader.loaded.done() else self._cache.context
 
     def chat(
         self,
@@ -348,7 +347,7 @@ class VLM:
         self._loader.prefetch(prompt.prepared_images)
         try:
             self.builder.check_context(prompt, self.context)
-        except VlrunError:
+        except BaseException:  # Ctrl+C too
             self._loader.discard(prompt.prepared_images)
             raise
         may_call = bool(tools) and (choice is None or choice.mode != "none")

@@ -109,7 +109,9 @@ def encode(device: Device, static: bool = False) -> dict[str, FloatArray]:
 
 
 def open_decoder(device: Device) -> OpenVINODecoder:
-    return OpenVINODecoder(device, MODEL, MANIFEST.text, MANIFEST.vision.deepstack, KV_BYTES, CACHE_TOKENS)
+    decoder = OpenVINODecoder(device, MODEL, MANIFEST.text, MANIFEST.vision.deepstack, KV_BYTES, CACHE_TOKENS)
+    decoder.warm_up()
+    return decoder
 
 
 class Passes:

@@ -145,19 +145,6 @@ def test_a_long_video_fits_into_a_small_context(tied_model: Path) -> None:
         assert answer.usage.image_tokens <= 512
 
 
-def test_a_small_kv_cache_limits_a_video_before_the_model_is_loaded() -> None:
-    """Guards a video that is refused, or shown with other frames, because the model was not loaded yet."""
-    cache = CacheConfig(kv_memory=1_500_000)
-    clip = video(400, size=(640, 480))
-    prompts = []
-    for wait in (True, False):
-        with load(cache=cache, wait=wait) as vlm:
-            turn = vlm.builder.question_turn(Video(clip), QUESTION, Options(), vlm.known_context)
-            prompts.append(len(vlm.build_prompt([turn]).prompt.ids))
-            assert prompts[0] < vlm.context < 1200
-    assert prompts[0] == prompts[1]
-
-
 def test_the_videos_of_a_conversation_share_the_context(tied_model: Path) -> None:
     """Guards a second video that no longer fits, because the first one got all that is meant for videos."""
     with load(tied_model, hints=EXACT, cache=CacheConfig(context=1024)) as vlm:

@@ -88,8 +88,7 @@ class ModelLoader:
         self._loaded: Future[LoadedModel] = Future()
         self.compiling = compiling
         self.image_encoder = ImageEncoder(self.vision_encoder, folder.manifest.preprocessing, folder.manifest.vision)
-        on_idle = (lambda: None) if cache.keep_vision_encoder else self._free_vision_encoder
-        self.encoder_queue = EncoderQueue(self.image_encoder.encode, on_idle)
+        self.encoder_queue = EncoderQueue(self.image_encoder.encode)
         self._vision: Future[VisionEncoder] = Future()
         self._vision_requested = False
         self._backend: Backend | None = None
@@ -128,22 +127,23 @@ class ModelLoader:
             first, self._vision_requested = not self._vision_requested, True
             if first and self._backend:
                 self._load_vision_encoder(self._backend)
-        return self._vision
+            return self._vision
 
     def wait(self) -> None:
         """Wait until the model answers at full speed. Raises what made loading fail."""
         self.process.check()
-        vision = self.vision_encoder()
+        vision = self.vision_encoder() if self._cache.keep_vision_encoder else None
         result_of(self.loaded)
-        result_of(vision).warm_up()
+        if vision:
+            result_of(vision).warm_up()
 
     def stop(self) -> None:
         """Tell all threads to stop, without waiting."""
-        self.encoder_queue.stop()
         with self._lock:
             self._stopped = True
             if self._engine:
                 self._engine.stop()
+        self.encoder_queue.stop()
 
     def close(self) -> None:
         """Stop, and wait for the threads of engine and encoder queue, but not for a running compiler."""
@@ -208,10 +208,12 @@ class ModelLoader:
         return None
 
     def _free_vision_encoder(self) -> None:
-        """Forget the vision encoder, unless it is still loading."""
+        """Forget the vision encoder, unless it is still loading; the next image loads it again."""
         with self._lock:
-            if self._vision.done():
-                self._vision, self._vision_requested = Future(), False
+            if not self._vision.done():
+                return
+            freed, self._vision, self._vision_requested = self._vision, Future(), False
+        del freed
         trim_heap()
 
     def _load_vision_encoder(self, backend: Backend) -> None:
@@ -220,9 +222,10 @@ class ModelLoader:
     def _open_last_decoder(self, backend: Backend) -> Decoder:
         decoder = self._open_decoder(backend)
         if not self._cache.keep_vision_encoder:
-            self.encoder_queue.wait_idle()  # so that its weights are free before those of the decoder are repacked
+            self.encoder_queue.wait_idle()
             if self._stopped:
                 raise EngineClosed("the model is closed")
+            self._free_vision_encoder()  # so that both are not in memory when the decoder's weights are repacked
         decoder.warm_up()
         return decoder
 

@@ -7,6 +7,7 @@ Ctrl+C and a limit end the wait for them.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import math
 import threading
@@ -140,7 +141,15 @@ def _in_thread(work: Callable[[threading.Event], T], name: str) -> T:
             raise MediaTooLarge(f"{name} takes more than {MAX_WAIT_SECONDS:g} s to read, the limit")
     finally:
         abandoned.set()
+        if running.is_set() and not done.done():
+            atexit.register(_wait_for_pdfium)
     return done.result()
+
+
+def _wait_for_pdfium() -> None:
+    """Wait until no thread uses PDFium: pypdfium2 frees the library when the interpreter ends."""
+    with _PDFIUM:
+        pass
 
 
 @contextmanager

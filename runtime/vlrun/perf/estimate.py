@@ -18,6 +18,7 @@ from vlrun.prompt.chat_template import ChatTemplate
 from vlrun.prompt.tokenizer import load_tokenizer
 from vlrun.types.options import Options
 from vlrun.types.turn import Turn
+from vlrun.vision.encoder_queue import FEATURE_TOKENS
 
 MIB = 2**20
 MEMORY_PER_VISUAL_TOKEN = 280 * 1024
@@ -86,7 +87,8 @@ def estimate_cost(
     patch = manifest.vision.patch
     images = tuple(EstimatedImage(g.width * patch, g.height * patch, g.tokens) for _, g in prompt.images)
     tokens = len(prompt.prompt.ids)
-    weights = max(manifest.weight_bytes())  # the vision encoder is freed before the decoder runs
+    at_once = sum(image.tokens for image in images) <= FEATURE_TOKENS  # the encoder is freed before the decoder runs
+    weights = max(manifest.weight_bytes()) if at_once else sum(manifest.weight_bytes())
     largest = max((image.tokens for image in images), default=0)
     vision = largest * MEMORY_PER_VISUAL_TOKEN * manifest.vision.hidden // 1024
     precision = "f32" if LAYOUTS[manifest.layout].backend == ONNX_RUNTIME else kv_precision

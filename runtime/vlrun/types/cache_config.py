@@ -16,8 +16,9 @@ class CacheConfig:
         context: Tokens of a prompt and its answer; None for the maximum of model and KV cache.
         kv_memory: Bytes of memory, shared by all requests; None for a quarter of the machine's memory.
         kv_disk: Bytes of disk for image prefixes that later processes reuse.
-        keep_vision_encoder: Whether it stays in memory (0.4 GB in the 2B model) when no image is waiting. Otherwise the
-            next image loads it again, which takes a second or more.
+        keep_vision_encoder: Whether it stays in memory (0.4 GB in the 2B model). Otherwise it is freed when the images
+            of the first question are encoded, if that is before the decoder's weights are unpacked, and loaded again
+            for the next image.
     """
 
     context: int | None = None

@@ -51,16 +51,10 @@ class Encoding:
 
 
 class EncoderQueue:
-    """Runs ``encode`` in its own thread, which starts with the first image.
+    """Runs ``encode`` in its own thread, which starts with the first image."""
 
-    Args:
-        encode: Encodes one image.
-        on_idle: Called in that thread when no image is left.
-    """
-
-    def __init__(self, encode: Encode, on_idle: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, encode: Encode) -> None:
         self._encode = encode
-        self._on_idle = on_idle
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Encoding | None] = queue.SimpleQueue()
         self._encodings: dict[bytes, Encoding] = {}
@@ -105,7 +99,7 @@ class EncoderQueue:
                     del self._encodings[image.key]
 
     def wait_idle(self) -> None:
-        """Wait until no image is left and ``on_idle`` has returned."""
+        """Wait until no image is left, or the queue was stopped."""
         self._idle.wait()
 
     def stop(self) -> None:
@@ -114,6 +108,7 @@ class EncoderQueue:
         with self._lock:
             self._encodings.clear()
             self._prefetched.clear()
+            self._idle.set()
         self._queue.put(None)
 
     def close(self) -> None:
@@ -124,7 +119,8 @@ class EncoderQueue:
 
     def _add(self, image: Encodable, closed: threading.Event) -> Encoding:
         encoding = self._encodings[image.key] = Encoding(image, closed)
-        self._idle.clear()
+        if not self._stopped.is_set():  # else nobody would set it again
+            self._idle.clear()
         self._queue.put(encoding)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="vlrun-vision", daemon=True)
@@ -135,12 +131,9 @@ class EncoderQueue:
         while encoding := self._queue.get():
             self._process(encoding)
             del encoding  # its features must not stay in memory while the queue is empty
-            if self._queue.empty():
-                self._on_idle()
             with self._lock:
                 if self._queue.empty():
                     self._idle.set()
-        self._idle.set()
 
     def _process(self, encoding: Encoding) -> None:
         features: ImageFeatures | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -175,6 +177,27 @@ def test_reading_a_page_that_takes_long_does_not_hold_the_question(monkeypatch: 
         going_on.set()
         assert finished.wait(10)
     assert len(open_pages(pdf())) == 1
+
+
+def test_a_process_that_gave_up_a_page_ends_in_order(tmp_path: Path) -> None:
+    """Guards a crash at the end of a script: PDFium was freed while a thread used it."""
+    content = zlib.compress(b"0 0 1 1 re f " * 2_000_000)
+    slow = pdf([b"FILLED"]).replace(
+        b"<</Length 6>>stream\nFILLED", b"<</Length %d/Filter/FlateDecode>>stream\n%s" % (len(content), content)
+    )
+    (tmp_path / "slow.pdf").write_bytes(slow)
+    script = f"""
+import vlrun.media.pdf as module
+from vlrun import open_pages
+module.MAX_WAIT_SECONDS = 0.3
+try:
+    open_pages({str(tmp_path / "slow.pdf")!r})
+except vlrun.VlrunError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", f"import vlrun{script}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "slow.pdf' takes more than 0.3 s to read, the limit" in done.stdout
 
 
 def test_several_threads_take_turns() -> None:

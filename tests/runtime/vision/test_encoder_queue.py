@@ -105,22 +105,20 @@ def test_prefetching_is_bounded_and_can_be_discarded(encoder: BlockingEncoder, q
     assert encoder.encoded[-1] == large.key
 
 
-def test_the_end_of_the_queue_is_reported_once(encoder: BlockingEncoder) -> None:
-    """Guards an encoder that is freed between two images, and one that stays in memory after the last."""
-    idle: list[int] = []
-    queue = EncoderQueue(encoder.encode, lambda: idle.append(len(encoder.encoded)))
+def test_waiting_until_no_image_is_left(encoder: BlockingEncoder) -> None:
+    """Guards loading, which waits for images: it hung for ever if one was added to a queue that was stopped."""
+    queue = EncoderQueue(encoder.encode)
     queue.wait_idle()
     for image in (RED, BLUE):
         queue.submit(image, threading.Event())
     encoder.go.set()
     queue.wait_idle()
-    assert idle == [2]
-    queue.submit(RED, threading.Event()).features.result(5)
-    queue.wait_idle()
-    assert idle == [2, 3]
+    assert encoder.encoded == [b"red", b"blue"]
     encoder.go.clear()
-    queue.submit(BLUE, threading.Event())
+    queue.submit(RED, threading.Event())
     queue.close()
+    queue.wait_idle()
+    queue.prefetch([BLUE])
     queue.wait_idle()
 
 

@@ -106,7 +106,7 @@ class CheckedBackend(OpenVINOBackend):
     def open_decoder(self, memory: int) -> OpenVINODecoder:
         """Load the decoder with a KV cache of at most ``memory`` bytes. Raises UnreliableDevice."""
         settings = decoder_settings(self.hints)
-        return self._check.decoder(settings, lambda setting: self._decoder(self._open(setting), memory))
+        return self._check.decoder(settings, lambda setting: self._warm_decoder(self._open(setting), memory))
 
     def open_vision_encoder(self) -> VisionEncoder:
         """Load the vision encoder. Raises UnreliableDevice."""
@@ -118,6 +118,11 @@ class CheckedBackend(OpenVINOBackend):
             return self._vision_encoder(device)
 
         return self._check.vision_encoder(vision_settings(self.hints), make)
+
+    def _warm_decoder(self, device: Device, memory: int, max_tokens: int | None = None) -> OpenVINODecoder:
+        decoder = self._decoder(device, memory, max_tokens)
+        decoder.warm_up()
+        return decoder
 
     def _open(self, setting: Setting) -> Device:
         runtime, _ = self._runtime
@@ -149,7 +154,7 @@ class CheckedBackend(OpenVINOBackend):
         """Run the probe on the CPU."""
         device = open_device(REFERENCE, compiling=self.compiling)
         features = probe.encode(self._vision_encoder(device))
-        logits = probe.decode(self._decoder(device, total_memory(), CACHE_TOKENS), features[-1])
+        logits = probe.decode(self._warm_decoder(device, total_memory(), CACHE_TOKENS), features[-1])
         trim_heap()
         return ProbeResult(features, logits)
 
