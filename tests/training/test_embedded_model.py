@@ -159,6 +159,26 @@ def test_two_images_are_compared(vlm: vlrun.VLM, question: str, answer: str) -> 
         assert vlm.ask(PAIR[::-1], question).text == "Picture 2"
 
 
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("When does the ball turn red?", "2.5 seconds"),
+        ("球什么时候变成红色？", "2.5秒"),
+        ("What changes its color?", "ball"),
+        ("What color is the ball at the start?", "blue"),
+        ("What color is the ball at the end?", "red"),
+        ("球最后是什么颜色？", "红色"),
+    ],
+)
+def test_a_clip_is_understood(vlm: vlrun.VLM, question: str, answer: str) -> None:
+    """The ball turns red after two seconds, in the pair of frames at 2.2 and 2.7 seconds."""
+    pytest.importorskip("av", reason="the extra video is not installed")
+    given = vlm.ask(IMAGES / "ball.mp4", question)
+    assert given.text == answer
+    if "2.5" in answer:
+        assert [(time.start, time.end) for time in given.times] == [(2.5, 2.5)]
+
+
 def test_tasks_are_answered(vlm: vlrun.VLM) -> None:
     counted = vlrun.run_task(vlm, IMAGES / "shelf.png", task_request("count", items=("bottle", "can", "bag")))
     assert counted.value == {"total": 8, "items": {"bottle": 6, "can": 1, "bag": 1}}
