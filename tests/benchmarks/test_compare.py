@@ -113,7 +113,7 @@ def test_a_killed_run_loses_no_sample(tmp_path: Path) -> None:
 
 
 def test_the_time_limit_ends_the_comparison_like_ctrl_c(tmp_path: Path) -> None:
-    code, out, err = compare("--time-limit", "0.5", "--out", tmp_path / "results.jsonl", cwd=tmp_path)
+    code, out, err = compare("--time-limit", "0.05", "--out", tmp_path / "results.jsonl", cwd=tmp_path)
     assert code == 130
     assert "out of time; --resume" in err
     assert "nothing was measured" in out

@@ -87,7 +87,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordingLine:
     line, vlm = RecordingLine(), ScriptedVLM(INSTRUCT_TEMPLATE)
     vlm.write("six")
     monkeypatch.setattr(ModelOptions, "progress_line", lambda _: line)
-    monkeypatch.setattr(ModelOptions, "load", lambda *_: vlm)
+    monkeypatch.setattr(ModelOptions, "load", lambda *_, **__: vlm)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -24,6 +24,7 @@ from vlrun.tasks.definition import TaskArguments, built_in_tasks
 from vlrun.tasks.request import TaskRequest
 from vlrun.types.options import Detail, Options
 from vlrun.types.turn import GeneratedText, Tool, Turn
+from vlrun.types.video_rules import PUBLISHED_RULES
 from vlrun.vision.patches import cut
 
 TINY = manifests.read(FOLDER)
@@ -31,6 +32,7 @@ PUBLISHED = replace(
     TINY,
     preprocessing=replace(TINY.preprocessing, min_pixels=65_536, max_pixels=16_777_216),
     text=replace(TINY.text, max_positions=262_144),
+    video=PUBLISHED_RULES,
 )
 """The embedded model with the limits of Qwen3-VL-2B."""
 TEMPLATE = ChatTemplate(

@@ -126,7 +126,7 @@ def test_a_short_video_is_shown_asked_about_and_its_times_lead_to_moments(
     bodies = fakes.answer(context, "From 1.5 to 3 seconds.", times=[{"start": 1.5, "end": 3.0}])
     ask(page, "When does it happen?")
     finish(page, 2)
-    page.locator(".times button").click()
+    page.locator(".times button").last.click()  # the first answer may name a time, too
     assert player.evaluate("video => Math.abs(video.currentTime - 1.5) < 0.2")
     (part, *_) = bodies[0]["messages"][0]["content"]
     assert part["type"] == "video_url"
