@@ -276,8 +276,11 @@ os.register_at_fork(after_in_child=_keep_models)
 
 
 def _start_thread(work: Callable[[], None]) -> None:
-    """Start a thread that the process waits for at exit, because a compiler must not be interrupted."""
-    threading.Thread(target=work, name="vlrun-load").start()
+    """Start a thread that the process waits for at exit, because a compiler must not be interrupted.
+
+    Unlike the daemon thread of the encoder queue, which may start it.
+    """
+    threading.Thread(target=work, name="vlrun-load", daemon=False).start()
 
 
 def _fulfil(future: Future[T], make: Callable[[], T]) -> None:

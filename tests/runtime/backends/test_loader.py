@@ -150,6 +150,22 @@ def test_the_vision_encoder_is_freed_and_loaded_again(monkeypatch: pytest.Monkey
     assert len(loaded) == 1 + 2  # again for the image whose features are not in the cache
 
 
+def test_the_process_waits_for_a_vision_encoder_that_is_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards an abort (SIGABRT) when a chat ended soon after its first question: the thread was a daemon."""
+    daemons = []
+    load_encoder = OpenVINOVisionEncoder.__init__
+
+    def recorded(self: OpenVINOVisionEncoder, *given: Any) -> None:
+        daemons.append(threading.current_thread().daemon)
+        load_encoder(self, *given)
+
+    monkeypatch.setattr(OpenVINOVisionEncoder, "__init__", recorded)
+    with load(wait=False) as vlm:
+        assert vlm.ask([], "Hi", OPTIONS).text  # the decoder is loaded now
+        assert vlm.ask(IMAGE, QUESTION, OPTIONS).text == "6"
+    assert daemons == [False]
+
+
 def test_closing_does_not_wait_for_an_image_that_the_decoder_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     encoding = threading.Event()
 

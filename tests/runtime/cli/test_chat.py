@@ -162,14 +162,12 @@ class Terminal:
 @pytest.mark.timeout(240)
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     """Ctrl+C ends the answer, then the line; Ctrl+D exits; only the user can read the history."""
-    terminal = Terminal(tmp_path, str(EXAMPLES / "shelf.png"), "--min-p", "0", "--max-tokens", "3000")
+    endless = json.dumps({"type": "array", "items": {"enum": [1]}, "minItems": 1000})
+    options = ("--schema", endless, "--max-tokens", "3000", "--no-repetition-guard", "--no-prompt-lookup")
+    terminal = Terminal(tmp_path, str(EXAMPLES / "shelf.png"), *options)
     terminal.wait_for("Ctrl+C stops an answer")
     terminal.wait_for("[0m>")
     terminal.type("How many bottles are there?\r")
-    terminal.wait_for("6\r\n\x1b")
-    terminal.output = ""
-    long = " ".join(f"word {number}" for number in range(60))
-    terminal.type(f"Copy this text: {long}\r")
     terminal.wait_for("2004l")  # the line was accepted
     terminal.wait_for_more()  # the answer has begun
     os.kill(terminal.process.pid, signal.SIGINT)
@@ -177,7 +175,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("/stats\r")
-    terminal.wait_for("MiB peak")
+    terminal.wait_for("there is no answer")
     terminal.output = ""
     terminal.wait_for("[0m>")
     terminal.type("half a line\x03")
