@@ -10,7 +10,7 @@ REQUEST = "Copy this text:\n"
 PAGES = (
     "12 red bottles $17.81\n3 blue cans $4.20\n7 green boxes $30.15\n1 yellow bags $2.99",
     "please show me the picture\nhow many can you see\nthe left one and the right one",
-    "OPEN 900\n10 purple bags $12.50\n10 purple cans $12.50\n10 purple boxes $12.50\nTAXI 4711",
+    "10 purple bags $12.50\n20 purple cans $12.50\n30 purple boxes $12.50",
     "红色、瓶子\n蓝色、罐子\n绿色、盒子\n5 orange bottles $8.05",
 )
 """A bill, a letter, a repetitive list and a bilingual page, in words that the embedded model knows."""
