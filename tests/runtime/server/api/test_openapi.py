@@ -153,7 +153,7 @@ def test_examples_are_valid_requests(path: str) -> None:
 def test_the_example_image_can_be_decoded() -> None:
     image = Image.open(io.BytesIO(base64.b64decode(IMAGE.partition(",")[2])))
     assert image.size == (64, 64)
-    assert image.convert("RGB").getpixel((32, 32)) == (220, 30, 30)
+    assert image.convert("RGB").getpixel((32, 32)) == (255, 0, 0)
 
 
 BASE: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}

@@ -39,9 +39,11 @@ label = "Bag?"
 question = "What color is the bag?"
 """
 LOGO = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
-NUMBERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
+RANGES = [{"type": "integer", "minimum": start, "maximum": start + 9999} for start in range(10**6, 6 * 10**6, 10**4)]
+NUMBERS = {"type": "array", "prefixItems": RANGES, "minItems": len(RANGES), "items": False}
 LONG = {"type": "object", "properties": {"numbers": NUMBERS}, "required": ["numbers"]}
-"""Of an answer that takes longer than the page needs to show its beginning, if it may have as many tokens."""
+"""Of an answer that takes longer than the page needs to show its beginning, if it may have as many tokens. All numbers
+differ, because repetitions would end it."""
 MANY_TOKENS = 3500
 
 
@@ -149,6 +151,7 @@ def _ask_for_much(page: Page, site: str) -> None:
 
 def _go_on(page: Page, watch: Watch) -> None:
     """The answer is asked for again, its picture sent once more, and then stopped."""
+    page.bring_to_front()
     page.locator(".turn .answer", has_text="numbers").wait_for()
     before = len(uploads(watch))
     button(page, "Ask again").click()
