@@ -139,7 +139,8 @@ def test_two_processes_share_the_cache_folder(tmp_path: Path) -> None:
     again = json.loads(vlrun(*cli_args, home=tmp_path).stdout)
     assert again["answer"] == "6"
     assert again["usage"]["cached_tokens"]
-    assert [path.suffix for path in (tmp_path / "vlrun" / "prefixes").iterdir()] == [".kv"]
+    # On a busy machine the processes may measure and choose different precisions, which have prefixes of their own.
+    assert {path.suffix for path in (tmp_path / "vlrun" / "prefixes").iterdir()} == {".kv"}
 
 
 @pytest.mark.usefixtures("one_model")

@@ -67,6 +67,7 @@ def test_each_refusal_is_explained_and_nothing_is_lost(
             opened.locator("#question").fill("typed meanwhile")
             continue
         assert "Six." in finish(opened, number + 1)
+    opened.wait_for_timeout(1000)  # a page that is closed within the same milliseconds may lose what is being saved
     opened.reload()
     opened.locator(".turn").nth(len(REFUSALS) - 1).wait_for()
     assert opened.locator("#question").input_value() == "typed meanwhile"

@@ -234,6 +234,7 @@ def _change_all_settings(page: Page, context: BrowserContext) -> None:
     assert {name: body[name] for name in expected} == expected
     task = {"task": "count", "items": ["bottle"], "language": "en"}
     assert body["vlrun"] == {**task, "votes": 3, "tiles": "2x2", "steps": True}
+    page.wait_for_timeout(1000)  # a page that is closed within the same milliseconds may lose what is being saved
     page.reload()
     page.locator(".turn").nth(1).wait_for()
     assert page.evaluate(CHANGED) == []
